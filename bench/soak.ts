@@ -107,7 +107,10 @@ function printLists({ tables, indexes }: DatabaseFigures): void {
   for (const { name, bytes, scans } of indexes.slice(0, LISTED)) {
     console.log(`    ${name}: ${mib(bytes)} MiB, ${scans} scans`)
   }
-  const neverRead = indexes.filter(({ scans }) => scans === 0).map(({ name }) => name)
+  const neverRead = indexes
+    .filter(({ scans }) => scans === 0)
+    .slice(0, LISTED)
+    .map(({ name }) => name)
   console.log(`    never read: ${neverRead.join(', ')}`)
 }
 

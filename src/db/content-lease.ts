@@ -90,7 +90,7 @@ export class ContentLease implements Content {
 
   async #run(signal: AbortSignal): Promise<void> {
     try {
-      if (await this.#take()) await this.#hold(signal)
+      if (await takeLease(this.#db, this.#server)) await this.#hold(signal)
       else this.#pause(this.#pauses.afterBusy)
     } catch (error) {
       this.#pause(this.#pauses.afterOthers)
@@ -99,14 +99,6 @@ export class ContentLease implements Content {
       this.#validUntil = Number.NEGATIVE_INFINITY
       this.#isWanted = false
     }
-  }
-
-  async #take(): Promise<boolean> {
-    const isTaken = await takeLease(this.#db, this.#server)
-    // Remembered answers may be old.
-    this.#db.writes.begin()
-    this.#db.writes.end(true)
-    return isTaken
   }
 
   /** True when nobody else changes content. The checks of two servers may hinder each other for a moment. */
@@ -132,6 +124,8 @@ export class ContentLease implements Content {
       if (this.#lookups >= LOOKUPS_A_CHECK_MIN) busyAt = askedAt
       if (askedAt - busyAt > IDLE_MILLISECONDS) break
       this.#lookups = 0
+      // A change of others takes as long as a check is valid. One between two checks that are further apart was not seen.
+      if (performance.now() >= this.#validUntil) this.#db.writes.invalidate()
       this.#validUntil = askedAt + VALID_MILLISECONDS
       await delay(CHECK_MILLISECONDS, undefined, { signal }).catch(() => {})
     }

@@ -40,6 +40,11 @@ export class ContentWrites {
     return this.#open === 0 ? this.#version : undefined
   }
 
+  /** Others may have changed content. */
+  invalidate(): void {
+    this.#version += 1
+  }
+
   /** To be called before the first statement that changes content is sent. */
   begin(): void {
     this.#open += 1

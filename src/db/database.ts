@@ -181,8 +181,14 @@ export class Database implements Queryable {
   async session(): Promise<pg.PoolClient> {
     const client = await this.#pool.connect()
     // Its statements are not counted as writes of this process.
-    if (this.#server !== undefined) await client.query("set rookery.server = ''")
-    return client
+    if (this.#server === undefined) return client
+    try {
+      await client.query("set rookery.server = ''")
+      return client
+    } catch (error) {
+      client.release(true)
+      throw error
+    }
   }
 
   /** How the connections are used now. */

@@ -102,6 +102,15 @@ describe('a snapshot of too many tags', () => {
   })
 })
 
+/** Lets each list of tags wait until its statement ends, or the transaction of this connection. */
+async function lockTags({ databaseUrl }: TestRegistry): Promise<pg.Client> {
+  const client = new pg.Client(databaseUrl)
+  await client.connect()
+  await client.query('begin')
+  await client.query('lock table tags in access exclusive mode')
+  return client
+}
+
 describe('the budget for questions', () => {
   it('counts time by address, an IPv6 address with its /64, and is earned again', () => {
     let now = 0
@@ -119,11 +128,7 @@ describe('the budget for questions', () => {
     try {
       const name = newRepository()
       await pushImage(own, name, 'live')
-      const client = new pg.Client(own.databaseUrl)
-      await client.connect()
-      // Each list of tags waits for this lock until its statement ends.
-      await client.query('begin')
-      await client.query('lock table tags in access exclusive mode')
+      const client = await lockTags(own)
       const list = () => own.anonymous(`/v2/${name}/tags/list`)
       const first = await list()
       expect(first.status).toBe(503)
@@ -142,10 +147,7 @@ describe('the budget for questions', () => {
   })
 
   it('ends a statement when its client leaves', async () => {
-    const client = new pg.Client(registry.databaseUrl)
-    await client.connect()
-    await client.query('begin')
-    await client.query('lock table tags in access exclusive mode')
+    const client = await lockTags(registry)
     const leaving = new AbortController()
     const left = registry
       .request(`/v2/${repository}/tags/list`, { signal: leaving.signal })
@@ -172,10 +174,7 @@ describe('the budget for questions', () => {
     onTestFinished(() => own.close())
     const name = newRepository()
     await pushImage(own, name, 'live')
-    const client = new pg.Client(own.databaseUrl)
-    await client.connect()
-    await client.query('begin')
-    await client.query('lock table tags in access exclusive mode')
+    const client = await lockTags(own)
     const leaving = new AbortController()
     const asked = Array.from({ length: 4 }, () =>
       own.anonymous(`/v2/${name}/tags/list`, { signal: leaving.signal }).catch(() => 'left'),
